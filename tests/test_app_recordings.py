@@ -2,7 +2,9 @@
 
 import json
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 from film_tables import EVIL, readings, write
 from PIL import Image
 from test_app_server import BEARER, served
+from typer.testing import CliRunner
 
 import mien
 from mien import batch
 from mien.analysis.options import Options
+from mien.cli import app
 from mien.demo import film, portrait
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets")
@@ -282,7 +286,8 @@ def test_an_edit_is_seen_though_its_file_has_the_time_and_size_of_the_one_before
 def test_a_study_whose_file_names_another_folder_is_none(tmp_path):
     pytest.importorskip("fastapi", reason="needs mien[app]")
     from mien.app.errors import NotFoundError
-    from mien.app.recordings.studies import NewStudy, create_study, delete_study, list_studies
+    from mien.app.recordings.studies import NewStudy, create_study, list_studies
+    from mien.app.recordings.study_runs import StudyRuns
 
     other = tmp_path / "other"
     other.mkdir()
@@ -292,7 +297,7 @@ def test_a_study_whose_file_names_another_folder_is_none(tmp_path):
     facts.write_text(facts.read_text().replace(f'"id": "{study.id}"', '"id": "../other"'))
     assert list_studies(tmp_path / "studies") == []
     with pytest.raises(NotFoundError, match="no study 'one'"):
-        delete_study(tmp_path / "studies", study.id)
+        StudyRuns(tmp_path / "studies", lambda _: tmp_path, print).delete(study.id)
     assert other.is_dir()
 
 
@@ -514,6 +519,93 @@ def test_a_study_from_recordings_to_exports(client):
     assert client.delete(address).status_code == 204
     refused(client.get(address), 404)
     assert "clip" in by_name(client)
+
+
+def made_study(client, name):
+    members = [
+        {"id": id_of(client, table), "participant": person, "condition": "task"}
+        for person, table in (("01", "clip"), ("02", "other"))
+    ]
+    return client.post("/api/studies", json={"name": name, "recordings": members}).json()["id"]
+
+
+def told_of(client, study, begun):
+    """What the server tells of a study's run, until its end."""
+    with client.stream("GET", "/api/events") as events:
+        lines = events.iter_lines()
+        next(lines)
+        begun.set()
+        for line in lines:
+            if line == "event: study":
+                progress = json.loads(next(lines).removeprefix("data: "))
+                assert progress.pop("id") == study
+                yield progress
+                if progress["has_ended"]:
+                    return
+
+
+def test_a_run_of_a_study_says_how_far_it_is(client):
+    study = made_study(client, "Progress")
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(lambda: list(told_of(client, study, begun)))
+        assert begun.wait(60)
+        assert got(client, f"/api/studies/{study}/progress") is None
+        assert client.post(f"/api/studies/{study}/run").json()["state"] == "done"
+        steps = heard.result(60)
+    counts = [(step["read"], step["summarised"]) for step in steps if not step["has_ended"]]
+    assert {step["total"] for step in steps[:-1]} == {2}
+    assert list(dict.fromkeys(counts)) == [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]
+    assert got(client, f"/api/studies/{study}/progress") is None
+    refused(client.get("/api/studies/nobody/progress"), 404)
+    assert client.delete(f"/api/studies/{study}").status_code == 204
+
+
+def test_who_comes_later_is_told_how_far_a_run_is(client, workspace):
+    from mien.app.recordings.study_runs import StudyRuns
+
+    study = made_study(client, "Later")
+    tables = {item["id"]: item["name"] for item in client.get("/api/recordings").json()}
+
+    def find(identity):
+        return workspace / "results" / f"{tables[identity]}.parquet"
+
+    pairs = []
+    runs = StudyRuns(
+        workspace / "studies",
+        find,
+        lambda progress: pairs.append((progress, runs.progress(progress.id))),
+    )
+    assert runs.run(study).state == "done"
+    *during, (last, after) = pairs
+    assert during
+    assert all(told == known for told, known in during)
+    assert (last.has_ended, after) == (True, None)
+
+
+def test_a_study_that_another_process_runs_is_left_to_it(client, workspace):
+    from mien.study.project.run import study_claim
+
+    study = made_study(client, "Twice")
+    home = workspace / "studies" / study
+    (home / "out").mkdir()
+    with study_claim(home / "study.yaml", home / "out"):
+        text = refused(client.post(f"/api/studies/{study}/run"), 409)
+        assert "Twice: is being computed by" in text
+        assert "wait until that is done" in text
+        assert "try again" in refused(client.delete(f"/api/studies/{study}"), 409)
+        # Nothing was changed under its hands.
+        assert sorted(path.name for path in home.iterdir()) == ["out", "study.json"]
+        assert got(client, f"/api/studies/{study}")["state"] == "new"
+    assert client.post(f"/api/studies/{study}/run").json()["state"] == "done"
+    # And the other way round: while the app has it, the command line is refused.
+    with study_claim(home / "study.yaml", home / "out", "Twice"):
+        command = ["study", "run", str(home / "study.yaml"), "--out", str(home / "out")]
+        answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 1
+    assert "run the study again once that is done" in answer.stderr
+    assert client.delete(f"/api/studies/{study}").status_code == 204
+    assert not home.exists()
 
 
 def camera(client):

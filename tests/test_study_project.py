@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -343,6 +345,65 @@ def test_one_run_at_a_time_writes_into_a_folder(study, tmp_path):
     assert not list(out.iterdir())
     run_study(write(study), out)
     assert not list(out.glob(".*"))
+
+
+STOPPED = """
+import sys
+from mien.study.project.run import run_study
+
+def wait(line):
+    print(line, flush=True)
+    sys.stdin.read()
+
+run_study(sys.argv[1], sys.argv[2], say=wait)
+"""
+
+
+def test_a_second_command_is_refused_while_one_runs_and_takes_over_once_it_is_dead(study, tmp_path):
+    path, out = write(study), tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, path, out],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        try:
+            # It is in the middle of its tables, and goes no further.
+            assert "participant 01" in first.stdout.readline()
+            refused = CliRunner().invoke(app, ["study", "run", str(path), "--out", str(out)])
+            assert refused.exit_code == 1
+            (line,) = refused.stderr.splitlines()
+            assert f"process {first.pid}" in line
+            assert "run the study again once that is done" in line
+            assert not list(out.glob("*.parquet"))
+        finally:
+            first.kill()
+    assert (out / ".study.claim").exists()
+    run_study(path, out)
+    assert len(read(out, "summaries")) == 4
+    assert not list(out.glob(".*"))
+
+
+def test_a_run_says_how_many_recordings_are_read_and_summarised(study, tmp_path):
+    heard = []
+    run_study(write(study), tmp_path / "out", progress=lambda *step: heard.append(step))
+    assert [step for step in heard if step[0] == "read"] == [("read", n, 4) for n in range(5)]
+    # Of a participant after the other, who has two recordings each.
+    assert [step[1:] for step in heard if step[0] == "summarised"] == [(0, 4), (2, 4), (4, 4)]
+    assert heard.index(("summarised", 2, 4)) < heard.index(("read", 3, 4))
+
+
+def test_a_recording_of_two_people_is_done_when_both_are(tmp_path):
+    pair(tmp_path)
+    path = write(
+        tmp_path,
+        recordings={"pattern": "pair-{pair}_{condition}.parquet"},
+        people={"faces": "seats", "seats": ["{pair}-left", "{pair}-right"]},
+    )
+    heard = []
+    run_study(path, tmp_path / "out", progress=lambda *step: heard.append(step))
+    counts = [step[1:] for step in heard if step[0] == "summarised"]
+    assert counts == [(0, 1), (0, 1), (1, 1)]
 
 
 @pytest.mark.parametrize(

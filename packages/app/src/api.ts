@@ -223,6 +223,15 @@ export interface Study {
   formats: string[];
 }
 
+/** How far the run of a study is. */
+export interface StudyProgress {
+  id: string;
+  read: number;
+  summarised: number;
+  total: number;
+  has_ended: boolean;
+}
+
 export interface Mean {
   condition: string;
   session: string;
@@ -383,6 +392,7 @@ export const api = {
     send<Study>("POST", "/studies", { name, recordings, baseline }),
   removeStudy: (id: string) => send<null>("DELETE", study(id)),
   runStudy: (id: string) => send<Study>("POST", `${study(id)}/run`),
+  studyProgress: (id: string) => get<StudyProgress | null>(`${study(id)}/progress`),
   studySummary: (id: string) => get<Table>(`${study(id)}/summary`),
   studyPlots: (id: string) => get<{ measures: Measure[] }>(`${study(id)}/plots`),
   studyReportUrl: (id: string) => `/api${study(id)}/report`,

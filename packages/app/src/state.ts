@@ -1,6 +1,6 @@
 /** What all pages share: where we are, what the server told, and what has to be said to the user. */
 import { computed, effect, signal } from "@preact/signals";
-import { ApiError, type Info, type Job, type Recording, api } from "./api";
+import { ApiError, type Info, type Job, type Recording, type StudyProgress, api } from "./api";
 import { words } from "./strings";
 
 export const PAGES = ["analyse", "watch", "live", "study", "networks"] as const;
@@ -114,6 +114,23 @@ export function putJob(job: Job) {
   jobs.value = { state: "there", value: rest };
 }
 
+/** How far studies are that are being run, by their ids. */
+export const studyRuns = signal<Readonly<Record<string, StudyProgress>>>({});
+
+function putStudyRun(progress: StudyProgress) {
+  const { [progress.id]: _before, ...others } = studyRuns.value;
+  studyRuns.value = progress.has_ended ? others : { ...others, [progress.id]: progress };
+}
+
+/** Ask how far a study is: of a run that began before this page listened. */
+export async function refreshStudyRun(id: string) {
+  const before = studyRuns.value;
+  const progress = await attempt(api.studyProgress(id));
+  // What was told meanwhile is newer.
+  if (progress === undefined || studyRuns.value !== before) return;
+  putStudyRun(progress ?? { id, read: 0, summarised: 0, total: 0, has_ended: true });
+}
+
 async function refreshAll() {
   await Promise.all([
     load(api.info()).then((next) => keep(info, next)),
@@ -123,7 +140,10 @@ async function refreshAll() {
 }
 
 /** What happened on the server. */
-type Told = { kind: "open" | "lost" | "jobs" | "recordings" } | { kind: "job"; job: Job };
+type Told =
+  | { kind: "open" | "lost" | "jobs" | "recordings" }
+  | { kind: "job"; job: Job }
+  | { kind: "study"; progress: StudyProgress };
 
 const otherTabs = new BroadcastChannel("events");
 
@@ -138,6 +158,9 @@ function take(told: Told) {
       break;
     case "job":
       putJob(told.job);
+      break;
+    case "study":
+      putStudyRun(told.progress);
       break;
     case "jobs":
       void refreshJobs();
@@ -162,6 +185,9 @@ function listen() {
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   };
   source.addEventListener("job", (event) => tell({ kind: "job", job: JSON.parse(event.data as string) as Job }));
+  source.addEventListener("study", (event) =>
+    tell({ kind: "study", progress: JSON.parse(event.data as string) as StudyProgress }),
+  );
   source.addEventListener("jobs", () => tell({ kind: "jobs" }));
   source.addEventListener("recordings", () => tell({ kind: "recordings" }));
 }

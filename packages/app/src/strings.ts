@@ -337,6 +337,10 @@ export const words = {
     run: "Compute",
     runAgain: "Compute again",
     running: "Computing …",
+    progressOf: (name: string) => `Progress of ${name}`,
+    progress: (read: number, summarised: number, total: number) =>
+      `${read} of ${plural(total, "recording", "recordings")} read, ${summarised} summarised`,
+    comparing: (total: number) => `${plural(total, "recording", "recordings")} summarised; means and intervals …`,
     ran: "The study is computed",
     report: "Report",
     remove: "Delete study",

@@ -8,6 +8,7 @@ import { ExportMenu } from "../parts/exporting";
 import { Await, Confirm, Empty } from "../parts/parts";
 import { Editor } from "./editor";
 import { Results } from "./results";
+import { RunProgress, useRun } from "./run";
 
 const text = words.study;
 
@@ -89,19 +90,13 @@ function Setup({ study }: { study: Study }) {
 }
 
 function One({ study, onChange }: { study: Study; onChange: (study: Study) => void }) {
-  const busy = useSignal(false);
   const runs = useSignal(0);
   const removing = useSignal(false);
   const computed = study.state === "done";
-  const run = async () => {
-    busy.value = true;
-    const after = await attempt(api.runStudy(study.id));
-    busy.value = false;
-    if (!after) return;
-    if (after.state === "done") say(text.ran);
+  const { busy, progress, start } = useRun(study, (after) => {
     runs.value += 1;
     onChange(after);
-  };
+  });
   const remove = async () => {
     const done = await attempt(api.removeStudy(study.id).then(() => true));
     if (!done) return;
@@ -114,8 +109,8 @@ function One({ study, onChange }: { study: Study; onChange: (study: Study) => vo
       <h1>{study.name}</h1>
       <p class="lead">{membersOf(study)}</p>
       <div class="tools">
-        <button class={computed ? "" : "primary"} disabled={busy.value} onClick={() => void run()}>
-          {busy.value ? text.running : computed ? text.runAgain : text.run}
+        <button class={computed ? "" : "primary"} disabled={busy} onClick={() => void start()}>
+          {busy ? text.running : computed ? text.runAgain : text.run}
         </button>
         {computed && (
           <>
@@ -124,8 +119,9 @@ function One({ study, onChange }: { study: Study; onChange: (study: Study) => vo
           </>
         )}
         <span class="grow" />
-        <button onClick={() => (removing.value = true)}>{text.remove}</button>
+        <button disabled={busy} onClick={() => (removing.value = true)}>{text.remove}</button>
       </div>
+      {progress && <RunProgress name={study.name} progress={progress} />}
       {study.state === "failed" && (
         <Empty title={text.failed} tone="problem"><p>{study.problem}</p></Empty>
       )}
@@ -136,7 +132,7 @@ function One({ study, onChange }: { study: Study; onChange: (study: Study) => vo
         </details>
       )}
       {computed && <Results key={runs.value} id={study.id} />}
-      {study.state === "new" && <Empty title={text.notRun}><p>{text.notRunHint}</p></Empty>}
+      {study.state === "new" && !busy && <Empty title={text.notRun}><p>{text.notRunHint}</p></Empty>}
       <Setup study={study} />
       {removing.value && (
         <Confirm

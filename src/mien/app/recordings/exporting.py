@@ -14,6 +14,7 @@ from mien.errors import StudyError
 from mien.exports.convert import convert
 from mien.exports.intervals import person_rows, segments_of
 from mien.files import AtomicFile, wrap_os_errors
+from mien.study.rows.layout import without_attributes
 
 __all__ = [
     "export_recording",
@@ -169,9 +170,11 @@ def grid_of(table: Any) -> Grid:
     Returns:
         Its columns and rows, None where a value is missing; numbers have seven digits.
     """
+    # pandas would copy the dictionary with every column that is looked at.
+    plain = without_attributes(table)
     columns = []
-    for name in table.columns:
-        values = table[name].astype(object).where(table[name].notna(), None).tolist()
+    for name in plain.columns:
+        values = plain[name].astype(object).where(plain[name].notna(), None).tolist()
         columns.append([_plain(value) for value in values])
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Grid(columns=list(map(str, table.columns)), rows=rows)

@@ -1,12 +1,9 @@
 """Studies of the workspace: which recordings, who and when; and what their runs gave."""
 
-import csv
-import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,33 +13,31 @@ import mien
 from mien.app.errors import ConflictError, InvalidError, NotFoundError
 from mien.app.recordings.exporting import grid_of, zipped
 from mien.app.recordings.models import Grid
-from mien.errors import MienError
 from mien.exports.convert import TARGETS, convert
-from mien.files import atomic_write, replace_folder, wrap_os_errors
-from mien.study.edits.beside import edits_path
+from mien.files import atomic_write, wrap_os_errors
 from mien.study.rows.baseline import Baseline
 from mien.study.tables import describe
 
 __all__ = [
+    "OUT",
+    "Find",
     "NewStudy",
     "Plots",
     "Study",
     "StudyRecording",
     "create_study",
-    "delete_study",
     "export_study",
     "list_studies",
     "read_study",
-    "run_study",
     "study_plots",
     "study_report",
     "study_summary",
+    "write_study",
 ]
 
 _FACTS: Final = "study.json"
-_SETTINGS: Final = "study.yaml"
-_LIST: Final = "recordings.csv"
-_OUT: Final = "out"
+OUT: Final = "out"
+"""The folder of a study's tables, in its own."""
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 # Formats that say who shows what; the others hold the tables of the study.
 _OF_PEOPLE: Final = ("eaf", "textgrid", "boris", "mne", "bids")
@@ -227,110 +222,28 @@ def create_study(folder: Path, new: NewStudy, find: Find) -> Study:
     study = Study(**new.model_dump(), id=identity, created=time.time())
     with wrap_os_errors(folder / identity):
         (folder / identity).mkdir(parents=True)
-    _write(folder, study)
+    write_study(folder, study)
     return study
 
 
-def _write(folder: Path, study: Study) -> None:
+def write_study(folder: Path, study: Study) -> None:
+    """Keep what is known of a study.
+
+    Args:
+        folder: The folder of studies.
+        study: The study.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     text = study.model_dump_json(indent=2) + "\n"
     atomic_write(folder / study.id / _FACTS, text.encode())
-
-
-def delete_study(folder: Path, identity: str) -> None:
-    """Remove a study; its recordings stay.
-
-    Args:
-        folder: The folder of studies.
-        identity: The study.
-
-    Raises:
-        NotFoundError: There is none.
-        OutputError: It cannot be removed.
-    """
-    study = read_study(folder, identity)
-    with wrap_os_errors(folder / study.id):
-        shutil.rmtree(folder / study.id)
-
-
-def run_study(folder: Path, identity: str, find: Find) -> Study:
-    """Run a study on its recordings as they are now, with their edits.
-
-    Args:
-        folder: The folder of studies.
-        identity: The study.
-        find: Finds the table of a recording.
-
-    Returns:
-        The study; whether it could be run is its state.
-
-    Raises:
-        NotFoundError: There is no such study.
-        OutputError: Something cannot be written.
-    """
-    from mien.study.project.run import run_study as run
-
-    study = read_study(folder, identity)
-    home = folder / study.id
-    try:
-        _bring_tables(home, study, find)
-        result = run(home / _SETTINGS, home / _OUT)
-    except MienError as error:
-        study = study.model_copy(update={"state": "failed", "problem": str(error)})
-    else:
-        done = {"state": "done", "problem": None, "notes": result.notes}
-        study = study.model_copy(update=done)
-    _write(folder, study)
-    return study
-
-
-def _bring_tables(home: Path, study: Study, find: Find) -> None:
-    """Put the tables, with dictionaries and edits, where the study reads them; write its files."""
-    tables = home / _OUT / "tables"
-    lines = StringIO()
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(["file", "participant", "condition", "session"])
-    taken: set[str] = set()
-    with replace_folder(tables) as new:
-        for recording in study.recordings:
-            table = find(recording.id)
-            stem = table.stem if table.stem not in taken else f"{table.stem}-{recording.id[:6]}"
-            taken.add(stem)
-            for source in (table, table.with_suffix(".dictionary.json"), edits_path(table)):
-                if source.is_file():
-                    ending = source.name.removeprefix(table.stem)
-                    shutil.copyfile(source, new / f"{stem}{ending}")
-            keys = [recording.participant, recording.condition, recording.session]
-            rows.writerow([f"{_OUT}/tables/{stem}{table.suffix}", *keys])
-    atomic_write(home / _LIST, lines.getvalue().encode())
-    people = "largest" if study.recordings[0].participant else "person"
-    settings: dict[str, Any] = {
-        "study": 1,
-        "name": study.name,
-        "recordings": {"list": _LIST},
-        "people": {"faces": people},
-    }
-    if study.baseline is not None:
-        settings["baseline"] = study.baseline.model_dump(mode="json", exclude_none=True)
-    conditions = list(dict.fromkeys(recording.condition for recording in study.recordings))
-    if len(conditions) > 1 and all(conditions) and _has_repeats(study):
-        pairs = [[conditions[0], other] for other in conditions[1:]]
-        settings["contrasts"] = {"pairs": pairs}
-    # JSON is YAML.
-    atomic_write(home / _SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
-
-
-def _has_repeats(study: Study) -> bool:
-    """Whether somebody comes in several conditions, so that these can be compared within people."""
-    conditions: dict[str, set[str]] = {}
-    for recording in study.recordings:
-        conditions.setdefault(recording.participant, set()).add(recording.condition)
-    return any(len(known) > 1 for known in conditions.values())
 
 
 def _result(folder: Path, identity: str, name: str) -> Any:
     """A table of a study that was run."""
     study = read_study(folder, identity)
-    path = folder / study.id / _OUT / f"{name}.parquet"
+    path = folder / study.id / OUT / f"{name}.parquet"
     if study.state != "done" or not path.is_file():
         raise ConflictError(f"{study.name}: was not run yet; run it first")
     return mien.read_table(path)
@@ -413,7 +326,7 @@ def study_report(folder: Path, identity: str) -> str:
     from mien.report.pages import report
 
     _result(folder, identity, "summaries")
-    pages = report(folder / identity / _OUT).pages
+    pages = report(folder / identity / OUT).pages
     return pages[-1].read_text(encoding="utf-8")
 
 
@@ -449,7 +362,7 @@ def export_study(folder: Path, identity: str, name: str) -> list[Path]:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
     if name in _OF_TABLES:
-        for table in sorted((home / _OUT).glob("*.parquet")):
+        for table in sorted((home / OUT).glob("*.parquet")):
             convert(table, name, target)
     else:
         _export_people(home, target, name)
@@ -468,4 +381,4 @@ def _export_people(home: Path, target: Path, name: str) -> None:
 def _tables_of(home: Path) -> Sequence[Path]:
     from mien.report.tables import tables_below
 
-    return tables_below(home / _OUT / "tables")
+    return tables_below(home / OUT / "tables")

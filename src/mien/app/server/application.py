@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 import mien
 from mien.app.recordings.library import Library
+from mien.app.recordings.study_runs import StudyRuns
 from mien.app.server import docs_page
 from mien.app.server.problems import Problem, handle_problems
 from mien.app.server.rates import RateMiddleware
@@ -26,7 +28,7 @@ from mien.app.server.routes import (
 )
 from mien.app.server.security import Security, SecurityMiddleware
 from mien.app.server.state import APP, Limits, State
-from mien.app.work.events import Events
+from mien.app.work.events import STUDY, Events
 from mien.app.work.pictures import Pictures
 from mien.app.work.queue import Queue
 from mien.app.work.workspace import Workspace
@@ -81,6 +83,7 @@ def create_app(workspace: Workspace, security: Security, limits: Limits = APP) -
     when_read = _Remover(workspace.films) if limits.is_service else None
     queue = Queue(workspace, events, when_read)
     library = Library(workspace.root, workspace.results)
+    study_runs = StudyRuns(workspace.studies, library.table, partial(events.publish, STUDY))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -100,7 +103,8 @@ def create_app(workspace: Workspace, security: Security, limits: Limits = APP) -
         # Nothing leaves this computer.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    State(workspace, limits, events, queue, Pictures(limits.seconds), library).attach(app)
+    pictures = Pictures(limits.seconds)
+    State(workspace, limits, events, queue, pictures, library, study_runs).attach(app)
     handle_problems(app)
     for module in _ROUTES:
         app.include_router(module.router)

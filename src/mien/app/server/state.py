@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
 from mien.app.recordings.library import Library
+from mien.app.recordings.study_runs import StudyRuns
 from mien.app.work.events import Events
 from mien.app.work.pictures import Pictures
 from mien.app.work.places import bases_of
@@ -22,6 +23,7 @@ __all__ = [
     "library_of",
     "queue_of",
     "state_of",
+    "study_runs_of",
     "workspace_of",
 ]
 
@@ -61,6 +63,7 @@ class State:
         queue: The queue of analyses.
         pictures: What reads single pictures.
         library: The finished recordings.
+        study_runs: What runs studies.
     """
 
     workspace: Workspace
@@ -69,6 +72,7 @@ class State:
     queue: Queue
     pictures: Pictures
     library: Library
+    study_runs: StudyRuns
 
     def attach(self, app: FastAPI) -> None:
         """Give it to an app, whose routes then find it.
@@ -144,3 +148,15 @@ def queue_of(connection: HTTPConnection) -> Queue:
         The queue.
     """
     return state_of(connection).queue
+
+
+def study_runs_of(connection: HTTPConnection) -> StudyRuns:
+    """What runs studies in the app that answers.
+
+    Args:
+        connection: The request or the WebSocket.
+
+    Returns:
+        The runs.
+    """
+    return state_of(connection).study_runs

@@ -7,10 +7,12 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
-__all__ = ["RECORDINGS", "Event", "Events"]
+__all__ = ["RECORDINGS", "STUDY", "Event", "Events"]
 
 RECORDINGS: Final = "recordings"
 """The name of the event that the list of recordings has changed."""
+STUDY: Final = "study"
+"""The name of the event that the run of a study has come further; its data says how far."""
 # Events that may wait for a listener; one that is slower asks for everything anew.
 _WAITING: Final = 256
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import mien
 from mien.errors import StudyError
 from mien.files import Transaction, wrap_os_errors
 from mien.outputs.claims import Claim, ClaimedError
+from mien.progress import Progress, silent
 from mien.study.episodes.epochs import Epochs, cut_epochs
 from mien.study.episodes.segments import find_segments
 from mien.study.project.films import Films
@@ -27,7 +29,7 @@ from mien.study.statistics.summaries import summarize, summarize_epochs
 from mien.study.statistics.synchrony import measure_synchrony
 from mien.study.tables import StudyTable
 
-__all__ = ["StudyResult", "run_study"]
+__all__ = ["StudyResult", "run_study", "study_claim"]
 
 RECORD: Final = "study.json"
 """What a run leaves besides tables: what it was made from, and how much was usable."""
@@ -55,8 +57,28 @@ class StudyResult:
     is_old: bool = False
 
 
+def study_claim(path: Path, out: Path, shown: str = "") -> Claim:
+    """The right to write a study's tables into a folder; one run has it at a time.
+
+    Args:
+        path: The study file.
+        out: The output folder, which must be there when the claim is entered.
+        shown: What messages call the study; the output folder where nothing is given.
+
+    Returns:
+        The claim, not yet entered.
+    """
+    return Claim(out / "study", str(path.absolute()), shown or str(out))
+
+
 def run_study(
-    path: str | Path, out: str | Path, films: Films | None = None, say: Say | None = None
+    path: str | Path,
+    out: str | Path,
+    films: Films | None = None,
+    say: Say | None = None,
+    *,
+    progress: Progress = silent,
+    claim: Claim | None = None,
 ) -> StudyResult:
     """Run a study: read its films, and write all of its tables.
 
@@ -70,6 +92,8 @@ def run_study(
         out: The output folder; made if missing. Tables of films are in its folder ``tables``.
         films: Reads the films; None for the default, without a progress bar.
         say: Hears one line on each participant in each recording.
+        progress: Hears how many recordings are ``read``, and how many are ``summarised``.
+        claim: That of `study_claim` where the caller has entered it; None for one of its own.
 
     Returns:
         The result.
@@ -77,6 +101,7 @@ def run_study(
     Raises:
         StudyError: The study file, or a table it names, is not what it must be; or another run
             writes into the folder.
+        ClaimedError: The caller's claim was taken over meanwhile.
         DataError: The study file cannot be read.
         TableError: The table of a film is damaged.
         OutputError: Something cannot be written.
@@ -86,12 +111,12 @@ def run_study(
     study = Study(path, read_study(path))
     with wrap_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with _claimed(out, path) as claim:
+    with nullcontext(claim) if claim else _claimed(out, path) as held:
         study.read(films or Films(), out)
         former = _former_result(study, out)
         if former is not None:
             return former
-        return _write(study, out, say or _ignore, claim)
+        return _write(study, out, say or _ignore, progress, held)
 
 
 def _ignore(_line: str) -> None:
@@ -100,9 +125,9 @@ def _ignore(_line: str) -> None:
 
 @contextmanager
 def _claimed(out: Path, path: Path) -> Iterator[Claim]:
-    """The right to write a study's tables into a folder; one run has it at a time."""
+    """The claim of a study, with advice for the command line where another run has it."""
     try:
-        with Claim(out / "study", str(path.absolute()), str(out)) as claim:
+        with study_claim(path, out) as claim:
             yield claim
     except ClaimedError as error:
         raise StudyError(
@@ -150,13 +175,13 @@ class _Tables:
         return {table.path.name: table.sha256 for table in self._tables.values()}
 
 
-def _write(study: Study, out: Path, say: Say, claim: Claim) -> StudyResult:
+def _write(study: Study, out: Path, say: Say, progress: Progress, claim: Claim) -> StudyResult:
     result = StudyResult(out)
     with Transaction() as files:
         with ExitStack() as stack:
             tables = _Tables(out, files, stack)
             result.notes += _signal_lines(study) + study.edits
-            summaries = _write_people(study, tables, result, say)
+            summaries = _write_people(study, tables, result, say, _Counts(study, progress))
             _write_statistics(study, tables, summaries)
         # Known once the tables are closed.
         hashes = tables.hashes()
@@ -180,13 +205,38 @@ def _signal_lines(study: Study) -> list[str]:
     return lines
 
 
-def _write_people(study: Study, tables: _Tables, result: StudyResult, say: Say) -> pd.DataFrame:
+class _Counts:
+    """Tells how many recordings are done, of all of their participants."""
+
+    def __init__(self, study: Study, progress: Progress) -> None:
+        participants = study.cast.participants
+        people = {name: len(listed) for name, listed in participants.items() if listed}
+        self._progress = progress
+        self._total = len(people)
+        self._left = {step: Counter(people) for step in ("read", "summarised")}
+        for step in self._left:
+            progress(step, 0, self._total)
+
+    def count(self, step: str, names: list[str]) -> None:
+        """Note that a step is done for a participant in some recordings."""
+        left = self._left[step]
+        left.subtract(names)
+        self._progress(step, self._total - len(+left), self._total)
+
+
+def _write_people(
+    study: Study, tables: _Tables, result: StudyResult, say: Say, counts: _Counts
+) -> pd.DataFrame:
     """Write all that is about single participants, one after another; gives their summaries."""
     settings = study.settings
     facts = study.facts()
     summaries = []
     for participant, names in study.cast.recordings_of().items():
-        rows = joined([study.rows_of(study.by_name[name], participant) for name in names])
+        parts = []
+        for name in names:
+            parts.append(study.rows_of(study.by_name[name], participant))
+            counts.count("read", [name])
+        rows = joined(parts)
         _describe(rows, result, say)
         if settings.baseline is not None:
             reference = study.reference_of(participant)
@@ -200,6 +250,7 @@ def _write_people(study: Study, tables: _Tables, result: StudyResult, say: Say) 
         tables.write("summaries", summaries[-1], facts)
         if study.events:
             _write_epochs(study, tables, rows, segments)
+        counts.count("summarised", names)
     return joined(summaries)
 
 

@@ -64,7 +64,7 @@ def remove_job(job_id: JobId, queue: Annotated[Queue, Depends(queue_of)]) -> Non
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(hub: Annotated[Events, Depends(events_of)]) -> StreamingResponse:
-    """Server-sent events: `job` with a job that has changed, `jobs` and `recordings` for lists."""
+    """Server-sent events: `job`, `study`: how far one is; `jobs`, `recordings`: lists changed."""
     return StreamingResponse(_lines(hub), media_type="text/event-stream")
 
 

@@ -10,8 +10,9 @@ from mien.app.recordings import studies
 from mien.app.recordings.exporting import exported_file, files_of
 from mien.app.recordings.library import Library
 from mien.app.recordings.models import Exported, ExportRequest, Grid
+from mien.app.recordings.study_runs import StudyProgress, StudyRuns
 from mien.app.server.security import REPORT_POLICY
-from mien.app.server.state import library_of, workspace_of
+from mien.app.server.state import library_of, study_runs_of, workspace_of
 from mien.app.work.workspace import Workspace
 
 __all__ = ["router"]
@@ -22,6 +23,7 @@ StudyId = Annotated[
 ]
 Home = Annotated[Workspace, Depends(workspace_of)]
 InLibrary = Annotated[Library, Depends(library_of)]
+Runs = Annotated[StudyRuns, Depends(study_runs_of)]
 
 
 @router.get("")
@@ -43,15 +45,21 @@ def study(study_id: StudyId, workspace: Home) -> studies.Study:
 
 
 @router.delete("/{study_id}", status_code=204)
-def delete_study(study_id: StudyId, workspace: Home) -> None:
+def delete_study(study_id: StudyId, runs: Runs) -> None:
     """Remove a study; its recordings stay."""
-    studies.delete_study(workspace.studies, study_id)
+    runs.delete(study_id)
 
 
 @router.post("/{study_id}/run")
-def run_study(study_id: StudyId, workspace: Home, library: InLibrary) -> studies.Study:
+def run_study(study_id: StudyId, runs: Runs) -> studies.Study:
     """Run a study on its recordings as they are now, and answer once it is done."""
-    return studies.run_study(workspace.studies, study_id, library.table)
+    return runs.run(study_id)
+
+
+@router.get("/{study_id}/progress")
+def progress(study_id: StudyId, runs: Runs) -> StudyProgress | None:
+    """How far the run of a study is; null where it is not being run here."""
+    return runs.progress(study_id)
 
 
 @router.get("/{study_id}/summary")
