@@ -36,10 +36,9 @@ def test_a_killed_command_ends_as_if_nothing_had_been(command, tmp_path):
 
 def test_a_verdict_tells_a_crash_from_a_refusal(tmp_path):
     """The campaign itself: what it calls right and wrong."""
-    for name in ("a key twice", "a date"):
-        (tmp_path / "x.yaml").write_text(hostile.SETTINGS[name])
-        code, said = run(mien("train", tmp_path / "x.yaml", "--out", tmp_path / "run"))
-        assert hostile.refused(name, code, said).kind == "right"
+    (tmp_path / "x.yaml").write_text(hostile.SETTINGS["a key twice"])
+    code, said = run(mien("train", tmp_path / "x.yaml", "--out", tmp_path / "run"))
+    assert hostile.refused("a key twice", code, said).kind == "right"
     assert hostile.refused("", 1, "Traceback (most recent call last)").kind == "crash"
     assert hostile.refused("", -11, "").kind == "crash"
     assert hostile.refused("", None, "").kind == "hang"

@@ -534,26 +534,19 @@ def test_show_prints_every_default_or_a_file_to_start_from(settings_file, tmp_pa
 def test_ctrl_c_says_how_to_go_on_and_the_run_does(tiny_settings, tmp_path):
     path, run = tmp_path / "long.yaml", tmp_path / "run"
     path.write_text(tiny_settings.replace("epochs: 2", "epochs: 8"))
-
-    def apart(interrupted: bool):
-        """In a process of its own, as people run it."""
-        command = [sys.executable, "-m", "mien", "train", str(path), "--out", str(run)]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            deadline = time.monotonic() + 60
-            while interrupted and not (run / "curve.csv").exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if interrupted:
-                process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=120)[0]
-        return process.returncode, told
-
-    code, said = apart(interrupted=True)
-    assert code == 130
+    command = [sys.executable, "-m", "mien", "train", str(path), "--out", str(run)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "curve.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
     assert f"to resume: mien train {path} --out {run}" in said
     assert "finished" not in json.loads((run / "run.json").read_text())
-    code, said = apart(interrupted=False)
+    code, said = mien("train", path, "--out", run)
     assert code == 0
     assert "resuming after step" in said
     assert "epoch 0:" not in said

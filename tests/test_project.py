@@ -1,6 +1,7 @@
 """Rules that hold for the whole package: rooms import only upward, names are public on purpose, importing is free."""
 
 import ast
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def imports(path: Path) -> set[str]:
     }
 
 
+@functools.cache
 def imported_modules(path: Path) -> set[str]:
     """Names below `mien` that a module imports, anywhere in it: `from mien.sources.still import decoder` is sources.still.decoder."""
     names = set()

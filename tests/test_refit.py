@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from small_standins import cut
 
 from mien.bundles.store import open_any
 from mien.data.label_table import table_of
@@ -64,7 +65,9 @@ rows:
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    return make_standin("s-aff-wild2", tmp_path_factory.mktemp("data") / "faces", size=600)
+    root = make_standin("s-aff-wild2", tmp_path_factory.mktemp("data") / "faces", size=600)
+    cut(root)
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """A training run that is told to end, or whose group is, says so in one sentence and can be resumed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+
+from mien.train.runs.inference import outlast_signals
 
 SETTINGS = """
 name: tiny
@@ -123,15 +127,23 @@ def test_a_first_process_that_is_told_to_end_while_it_begins_ends_the_second(tmp
     )
 
 
+def load_pictures(told) -> None:
+    outlast_signals()
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    told.send("still here")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(9)
+    told.send("not ended")
+
+
 def test_a_process_that_loads_pictures_ends_when_it_is_told_twice():
-    code = (
-        "import os, signal, time; from mien.train.runs.inference import outlast_signals\n"
-        "outlast_signals()\n"
-        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)\n"
-        "print('still here', flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9); print('not ended')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=load_pictures, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.recv() == "still here"
+    with pytest.raises(EOFError):
+        ours.recv()
+    process.join(60)
+    assert process.exitcode == 0

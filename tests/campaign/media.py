@@ -1,5 +1,6 @@
 """Damaged media: a whole recording or picture, and what becomes of it when bytes are changed, lost or doubled."""
 
+import functools
 import io
 import json
 import queue
@@ -81,6 +82,7 @@ def _film(
     return file.getvalue()
 
 
+@functools.cache
 def seeds() -> dict[str, bytes]:
     """Whole files by suffix: what the encoders of this machine can make."""
     frames = _frames()
