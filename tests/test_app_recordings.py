@@ -211,6 +211,20 @@ def test_a_film_of_3_gb_is_sent_in_pieces(workspace, client, tmp_path):
     answer = client.get(address, headers={"range": "bytes=-4"})
     assert (answer.status_code, answer.content) == (206, b"last")
     assert answer.headers["content-range"] == f"bytes {(3 << 30) - 4}-{(3 << 30) - 1}/{3 << 30}"
+    # Who asks for all the rest gets a part of it, and then the next: no answer waits for long for
+    # a browser that has read enough for now.
+    size = 3 << 30
+    for first, asked in ((0, ""), (0, str(size)), (2 << 30, ""), (1 << 20, str((1 << 29) - 1))):
+        answer = client.get(address, headers={"range": f"bytes={first}-{asked}"})
+        assert answer.status_code == 206
+        assert len(answer.content) == int(answer.headers["content-length"]) == 2 << 20
+        assert answer.headers["content-range"] == f"bytes {first}-{first + (2 << 20) - 1}/{size}"
+    answer = client.get(address, headers={"range": f"bytes={size - 100}-"})
+    assert answer.headers["content-range"] == f"bytes {size - 100}-{size - 1}/{size}"
+    assert answer.content == bytes(96) + b"last"
+    assert client.get(address, headers={"range": f"bytes={size}-"}).status_code == 416
+    with client.stream("GET", address) as whole:
+        assert (whole.status_code, whole.headers["content-length"]) == (200, str(size))
     # A dictionary that names what is no film gives nothing away.
     content["sources"][0]["path"] = "/etc/passwd"
     dictionary.write_text(json.dumps(content))

@@ -36,6 +36,7 @@ from mien.app.recordings.models import (
 )
 from mien.app.recordings.opened import Opened
 from mien.app.recordings.series import boxes_of, segments_of_tracks, series_of
+from mien.app.server.ranges import FilmResponse
 from mien.app.server.security import REPORT_POLICY
 from mien.app.server.state import events_of, library_of
 from mien.app.work.events import RECORDINGS, Events
@@ -130,8 +131,8 @@ def segments(opened: InRecording) -> Segments:
     response_class=FileResponse,
     responses={200: _WITH_BYTES, 206: _WITH_BYTES},
 )
-def film(opened: InRecording) -> FileResponse:
-    """The film as it is."""
+def film(opened: InRecording) -> FilmResponse:
+    """The film as it is; of a range 2 MB at most, and the rest when it is asked for."""
     path = film_file(opened)
     return _inline(path, MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"))
 
@@ -142,7 +143,7 @@ def film(opened: InRecording) -> FileResponse:
     response_class=FileResponse,
     responses={200: _WITH_BYTES, 206: _WITH_BYTES},
 )
-def proxy(opened: InRecording, library: InLibrary) -> FileResponse:
+def proxy(opened: InRecording, library: InLibrary) -> FilmResponse:
     """A small copy of the film that browsers play, made when it is first asked for."""
     return _inline(library.proxies.wait(opened, _PATIENCE_S), "video/mp4")
 
@@ -249,7 +250,7 @@ def _json(model: Series | Boxes) -> Response:
     return Response(model.model_dump_json(), media_type="application/json")
 
 
-def _inline(path: Path, media_type: str) -> FileResponse:
-    return FileResponse(
+def _inline(path: Path, media_type: str) -> FilmResponse:
+    return FilmResponse(
         path, media_type=media_type, filename=path.name, content_disposition_type="inline"
     )
