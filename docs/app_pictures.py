@@ -56,9 +56,9 @@ def save(page: Page, name: str) -> None:
     page.wait_for_timeout(1000)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     path = IMAGES / f"app-{name}.png"
-    picture.resize((960, 600), Image.Resampling.LANCZOS).quantize(
-        256, method=Image.Quantize.MAXCOVERAGE
-    ).save(path, optimize=True)
+    small = picture.resize((960, 600), Image.Resampling.LANCZOS)
+    # The film has many colours and the page few, which it must not lose to those.
+    small.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=8).save(path, optimize=True)
     print(path)
 
 
