@@ -66,13 +66,14 @@ PRELOADED = (
     "pyarrow.parquet",
     "pydantic",
     "pytest",
+    "schemathesis.pytest.plugin",
     "scipy.stats",
     "sklearn.metrics",
     "timm",
     "torchvision",
     "typer.testing",
 )
-"""What most files import and what takes long. What few import, such as peft, is left to them."""
+"""What most files import and what takes long; pytest itself imports the plugin. What few import, such as peft, is left to them."""
 COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
