@@ -13,6 +13,7 @@ from mien.errors import TableError
 from mien.exports.recording import Participant, Recording
 from mien.sources.inputs import natural_key
 from mien.study.episodes.segments import Segments
+from mien.study.project.settings import StudySettings
 from mien.study.rows.usable import Usable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["StudyFolder", "with_participants"]
 
 _RECORD: Final = "study.json"
+_UNNAMED: Final = StudySettings.model_fields["name"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,14 @@ class StudyFolder:
 
     Attributes:
         path: The folder.
+        title: What the study is called: the folder's name where its file gives it none.
         usable: What counts as usable in it.
         segments: What counts as a segment in it.
         names: Names of its recordings by the resolved path of their table, without suffix.
     """
 
     path: Path
+    title: str
     usable: Usable
     segments: Segments
     names: Mapping[Path, str]
@@ -58,6 +62,7 @@ class StudyFolder:
         try:
             content = json.loads(record.read_bytes())
             settings = content["settings"]
+            name = str(settings.get("name", _UNNAMED))
             usable = Usable.model_validate(settings["usable"])
             segments = Segments.model_validate(settings["segments"])
             tables = content["tables"].items()
@@ -66,7 +71,8 @@ class StudyFolder:
             raise TableError(
                 f"{record}: is no record of a study that this mien knows; run the study again"
             ) from error
-        return cls(path, usable, segments, names)
+        title = path.resolve().name if name == _UNNAMED else name
+        return cls(path, title, usable, segments, names)
 
     def participants(self, recording: Recording) -> tuple[Participant, ...]:
         """The participants of a recording, as the study has them.

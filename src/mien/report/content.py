@@ -1,6 +1,5 @@
 """What pages show, as text and numbers ready to be put into templates."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from mien.report.packing import page_data
 from mien.report.people import Person, expressions_of, units_of
 from mien.report.pictures import affect_path, sparkline
 from mien.report.study_tables import study_tables
-from mien.study.project.settings import StudySettings
 
 __all__ = ["film_of", "recording_content", "study_content", "study_rows", "words"]
 
@@ -223,17 +221,6 @@ def study_rows(recording: Recording, people: list[Person], page: str) -> list[Co
     return rows
 
 
-def _study_name(study: StudyFolder | None) -> str:
-    """The name that the study's file gives it; empty where it gives none."""
-    if study is None:
-        return ""
-    # Whoever opened the study has checked that it can be read.
-    settings = json.loads((study.path / "study.json").read_bytes())["settings"]
-    name = str(settings.get("name") or "")
-    # Files without a name of their own all have the same one, and folders differ.
-    return "" if name == StudySettings.model_fields["name"].default else name
-
-
 _NUMBERS: Final = ("valence", "arousal", "smiles")
 
 
@@ -281,7 +268,8 @@ def study_content(
     names: dict[str, None] = {}
     for row in rows:
         names |= dict.fromkeys(share["name"] for share in row["shares"])
-    content: Content = {"title": f"Report on {_study_name(study) or folder.resolve().name}"}
+    name = folder.resolve().name if study is None else study.title
+    content: Content = {"title": f"Report on {name}"}
     content["problems"] = left_out
     people = [row["who"] for row in rows if row["recorded_s"] > 0]
     facts = [_fact("recordings", str(recordings))]
