@@ -449,7 +449,14 @@ def test_a_recipe_compares_rendered_heads_with_the_faces_of_a_challenge(small, t
     heads = tmp_path / "heads"
     render_faces(heads, Order(0, 112, EXPRESSIONS, small), 200)
     make_standin("lsd", tmp_path / "lsd", size=60)
-    network = {"backbone": "test_resnet", "start": None, "size": 32, "epochs": 1, "workers": 0}
+    network = {
+        "backbone": "test_resnet",
+        "start": None,
+        "size": 32,
+        "epochs": 1,
+        "face_epochs": 1,
+        "workers": 0,
+    }
     changes = {"seeds": [0], "data.heads.options.count": 200, **network}
     data = {"lsd": tmp_path / "lsd", "heads": heads}
     report = reproduce("rendered-lsd", data, tmp_path / "run", changes=changes)
