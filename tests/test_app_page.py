@@ -161,6 +161,20 @@ def drop(page, name, content):
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
 
 
+def name_face(page, name):
+    page.keyboard.press("n")
+    page.locator("dialog input").fill(name)
+    page.keyboard.press("Enter")
+
+
+def exclude_span(page, why):
+    """From where the film stands on."""
+    for key in ("i", "Shift+ArrowRight", "o", "x"):
+        page.keyboard.press(key)
+    page.locator("dialog input").fill(why)
+    page.keyboard.press("Enter")
+
+
 def watch(page):
     """Open the only recording, and wait until its film can be seen."""
     page.locator("[data-recording] a").first.click()
@@ -200,17 +214,10 @@ def test_from_a_film_to_edits_that_survive_a_restart(chromium, read):
             assert time.monotonic() < ready
             page.wait_for_timeout(100)
         # A name, with a mark of HTML in it.
-        page.keyboard.press("n")
-        page.locator("dialog input").fill("Anna <b>")
-        page.keyboard.press("Enter")
+        name_face(page, "Anna <b>")
         page.locator(".block .person", has_text="Anna <b>").wait_for()
         # A span, excluded.
-        page.keyboard.press("i")
-        page.keyboard.press("Shift+ArrowRight")
-        page.keyboard.press("o")
-        page.keyboard.press("x")
-        page.locator("dialog input").fill("looks away")
-        page.keyboard.press("Enter")
+        exclude_span(page, "looks away")
         page.get_by_role("button", name="Spans").click()
         page.locator(".marks li", has_text="looks away").wait_for()
         # A code on all of it, taken back by undo.
@@ -302,17 +309,10 @@ def test_an_edit_that_another_tab_forestalls_is_refused_and_its_mark_stays(chrom
     watch(late)
     quick.goto(address.partition("?")[0])
     watch(quick)
-    quick.keyboard.press("n")
-    quick.locator("dialog input").fill("Quick")
-    quick.keyboard.press("Enter")
+    name_face(quick, "Quick")
     quick.locator(".block .person", has_text="Quick").wait_for()
     late.get_by_role("button", name="Spans").click()
-    late.keyboard.press("i")
-    late.keyboard.press("Shift+ArrowRight")
-    late.keyboard.press("o")
-    late.keyboard.press("x")
-    late.locator("dialog input").fill("late")
-    late.keyboard.press("Enter")
+    exclude_span(late, "late")
     late.locator(".toast.problem", has_text="another page").wait_for()
     # What the other tab did is shown, and the span can be excluded now.
     late.locator(".block .person", has_text="Quick").wait_for()

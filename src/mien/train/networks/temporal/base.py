@@ -1,5 +1,6 @@
 """What all heads over windows of frames share: padding, the last layer, and export."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Body:
     dropout: float = 0.0
 
 
-class TemporalHead(nn.Module):
+class TemporalHead(nn.Module, ABC):
     """Windows of features (N, T, D) to raw output for every frame (N, T, K).
 
     Frames that are NaN throughout pad the end of a window and change nothing for the others. No
@@ -46,6 +47,7 @@ class TemporalHead(nn.Module):
         self.bins = bins
         self.squash = squash
 
+    @abstractmethod
     def states(self, windows: Tensor, valid: Tensor | None) -> Tensor:
         """Compute what the last layer reads, of windows padded with any number.
 
@@ -57,7 +59,6 @@ class TemporalHead(nn.Module):
         Returns:
             States (N, T, width); meaningless for padding.
         """
-        raise NotImplementedError
 
     def features(self, features: Tensor) -> Tensor:
         """Compute what the last layer reads.
