@@ -5,6 +5,7 @@ reads; `last` is that layer; `bins` decodes raw output that is a choice among bi
 `squash` is what raw output passes through, or None.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -47,7 +48,7 @@ _DEFAULT_DROPOUT = {
 }
 # Five layers of the convolutional network see 31 frames to either side.
 _DEFAULT_LAYERS = {"sequence": 1, "transformer": 2, "tcn": 5, "minimal_gru": 2}
-_TEMPORAL = {
+_TEMPORAL: dict[str, Callable[[Body, int, Bins | None, Squash | None], TemporalHead]] = {
     "sequence": SequenceHead,
     "transformer": TransformerHead,
     "tcn": TcnHead,
